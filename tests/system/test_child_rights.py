@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -149,3 +150,14 @@ def test_a_program_in_the_working_directory_is_not_found(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", path)
     assert command.find("wall") is None
+
+
+def test_while_no_thread_can_be_started_the_command_fails_and_is_not_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when an alarm comes while the interpreter ends."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(UnavailableError, match="cannot be run: Resource temporarily unavailable"):
+        command.run(["/bin/true"], timeout=20)

@@ -11,6 +11,7 @@ program without rights then gets nothing out of it, because of no_new_privs.
 """
 
 import ctypes
+import errno
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -74,8 +75,13 @@ def start(
             start_new_session=True,
         )
 
-    with ThreadPoolExecutor(1, "start") as thread:
-        return thread.submit(start_with_fewer_rights).result()
+    try:
+        with ThreadPoolExecutor(1, "start") as thread:
+            return thread.submit(start_with_fewer_rights).result()
+    except (
+        RuntimeError
+    ) as error:  # no thread can be started: the interpreter is ending, or the unit's TasksMax is reached
+        raise OSError(errno.EAGAIN, str(error)) from error
 
 
 def _give_up_rights(rights: ChildRights) -> None:
