@@ -162,8 +162,9 @@ def _pieces() -> Iterator[bytes]:
 
 
 def _miscount(connection: socket.socket) -> None:
-    """A good frame, a frame whose count is too small, and what is no frame."""
-    connection.sendall(b"28 <13>1 - miscounted app - - - 5 <13>1 - miscounted app - - - 0 x")
+    """A good frame, and one whose count cannot be."""
+    message = b"<13>1 - miscounted app - - - x"
+    connection.sendall(b"%d %b0 %b" % (len(message), message, message))
 
 
 ATTACKS: Final[dict[str, Attack]] = {

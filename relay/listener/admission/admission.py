@@ -124,7 +124,10 @@ class AdmittedConnection:
                 self._admission.note_proven(self)
 
     def fault(self, reason: SenderFault) -> None:
-        """Why it will end; the first reason counts, and none of a connection that has proven itself."""
+        """Why it will end; the first reason counts. None does of a verified sender.
+
+        After a message garbage alone counts, and less than before one: a message costs a stranger nothing.
+        """
         self._reason = self._reason or reason
 
     def move(self, address: str) -> bool:
@@ -139,8 +142,11 @@ class AdmittedConnection:
             admission.note_left(self, self._fault())
 
     def _fault(self) -> SenderFault | None:
-        if self.has_proven_itself or self._reason is not None:
-            return None if self.has_proven_itself else self._reason
+        if self.has_proven_itself:
+            is_broken = self._reason is SenderFault.GARBAGE and not self._verified
+            return SenderFault.BROKEN_FRAMES if is_broken else None
+        if self._reason is not None:
+            return self._reason
         if not self._heard:
             return SenderFault.SILENT
         return SenderFault.NO_LOGIN if self.authenticates else None

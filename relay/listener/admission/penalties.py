@@ -22,6 +22,7 @@ class SenderFault(enum.Enum):
     AUTHENTICATION = (5.0, "failed to log in")
     TIMEOUT = (10.0, "did not log in in time")
     GARBAGE = (5.0, "sent another protocol")
+    BROKEN_FRAMES = (1.0, "sent a broken frame after a message")
     SILENT = (1.0, "sent nothing")
 
     def __init__(self, seconds: float, text: str) -> None:

@@ -463,7 +463,7 @@ def test_strangers_behind_the_same_address_do_not_lock_a_good_sender_out(
         good = door.served("192.0.2.1", authenticates=True)
         good.heard()
         proves(good)
-        good.fault(SenderFault.GARBAGE)
+        good.fault(SenderFault.TIMEOUT)
         good.leave()
         for _ in range(15):
             door.served("192.0.2.1").leave()
@@ -471,6 +471,30 @@ def test_strangers_behind_the_same_address_do_not_lock_a_good_sender_out(
         assert passed == [True] * PER_SECOND + [False] * 5
         door.now += 1
         assert door.admit("", "192.0.2.1", authenticates=True)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("is_verified", [False, True])
+def test_broken_frames_after_a_message_count_unless_the_sender_is_verified(*, is_verified: bool) -> None:
+    """Each connection begins with a good message, which costs a stranger nothing."""
+
+    async def scenario() -> None:
+        door = Door(ConnectionLimits())
+        passed = 0
+        for _ in range(100):
+            admitted = door.admission.admit("192.0.2.1", authenticates=is_verified)
+            if admitted is not None:
+                passed += 1
+                admitted.heard()
+                if is_verified:
+                    admitted.authenticated()
+                admitted.completed()
+                admitted.fault(SenderFault.GARBAGE)
+                admitted.leave()
+        assert passed == (100 if is_verified else 15 + PER_SECOND)
+        door.now += 1
+        assert door.admission.admit("192.0.2.1")
 
     run(scenario)
 
