@@ -34,23 +34,27 @@ from relay.program.alarms import (
     internal_error_alarm,
 )
 from relay.program.intake import Intake
-from relay.program.watch.age_rule import AgeRule
+from relay.program.watch.age_rule import DISAGREEMENT, AgeRule
 from relay.program.watch.alarm_command import AlarmCommand
 from relay.program.watch.all_users import LASTING, NETWORK_HALT, UNWATCHED, AllUsers
 from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch
 from relay.program.watch.certificate_watch import CertificateWatch
+from relay.program.watch.clock_watch import ClockWatch
 from relay.program.watch.halt_request import HaltRequest
 from relay.program.watch.silence_watch import ArchiveProgress, OriginatorCounts, Silences, SilenceWatch
 from relay.spool.full_disk import Policy
 from relay.spool.slots import MAX_CONTENT
 from relay.spool.store import Store
+from relay.syslog.rfc5424 import format_timestamp
 from relay.system.clock import read_clocks
 from relay.system.disk import Disk
+from relay.system.rare_log import RareLog
 from relay.values import alarm
 from relay.values.alarm import Alarm, AlarmChange, Alarms
 from relay.values.clocks import Clocks
 from relay.values.configuration.receiver_settings import ARCHIVE
 from relay.values.configuration.settings import Settings
+from relay.values.duration import duration_text
 from relay.values.event import Batch, Event, Submit
 from relay.values.text import bug_text
 
@@ -178,6 +182,8 @@ class Housekeeping:
         """Held while a worker thread looks."""
         now = clocks()
         self._age = AgeRule.decode(store.slots.get(_CLOCK_SLOT), now)
+        self._clock = ClockWatch(Clocks(self._age.wall, self._age.boot))
+        self._clock_log = RareLog(_log)
         self._began = now.boot
         self._lost: dict[str, _LostServer] = {}
         self._halt_failure = ""
@@ -227,12 +233,24 @@ class Housekeeping:
     def look(self) -> list[Event]:
         """Look at everything once, and act on it; returns the events that report it."""
         now, events = self._clocks(), list[Event]()
-        for part in (self._look_for_alarms, self._remind, self._expire, self._report, self._beat):
+        for part in (self._look_at_clock, self._look_for_alarms, self._remind, self._expire, self._report, self._beat):
             try:
                 events += part(now)
             except Exception as bug:  # noqa: BLE001  the other parts, and the next looks, must go on
                 events += self._note_bug(bug, now)
         return events
+
+    def _look_at_clock(self, now: Clocks) -> list[Event]:
+        if step := self._clock.look(now):
+            self._clock_log.warn(
+                "clock",
+                "the clock of this machine was set %s by %s, to %s; times of receipt follow it%s",
+                "forward" if step > 0 else "back",
+                duration_text(round(abs(step) / _MICROSECONDS)),
+                format_timestamp(now.wall).decode(),
+                "; nothing is deleted by age for 24 hours" if abs(step) > DISAGREEMENT else "",
+            )
+        return []
 
     def _look_for_alarms(self, now: Clocks) -> list[Event]:
         seen = self._snapshot(now)
@@ -408,7 +426,8 @@ class Housekeeping:
 
     def may_delete_by_age(self) -> bool:
         """Whether the clocks can be trusted so far that something may be deleted because of its age."""
-        return self._age.may_delete(self._clocks())
+        now = self._clocks()
+        return self._age.look(now).may_delete(now)  # the clock may have been set since the last look
 
     def _report(self, now: Clocks) -> list[Event]:
         return self.reports(self._policy.author, now.wall)

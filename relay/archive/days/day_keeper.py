@@ -258,6 +258,7 @@ class DayKeeper:
     def _remove(self, oldest: OldestDays, total: int, terms: RetentionTerms, now: int) -> int:
         """Remove what is due; returns the octets of all logs that are left."""
         removed = RemovedDays()
+        now = min(now, self._clock())  # the clock may have been set back during the look
         unclosed = len(self._unclosed)
         for stored in self._in_slices(oldest, _REST_OF_REMOVALS):
             cause = removal_cause(stored, total, terms, now, by_age=self._may_age())

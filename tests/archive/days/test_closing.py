@@ -9,9 +9,11 @@ import pytest
 from archive.messages import DAY_US, NOON_US, foreign, limits, own
 from archive.plain_reader import read_archive
 
+from relay.archive.completeness.assessment import AssessmentScope
 from relay.archive.days.day_keeper import DayKeeper
 from relay.archive.days.retention import RetentionTerms
 from relay.archive.days.uncommitted_closings import UncommittedClosings
+from relay.archive.verification.archive_check import ArchiveCheck
 from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.errors import StorageError
 from relay.system.disk import Disk
@@ -143,6 +145,36 @@ def test_days_are_closed_after_the_clock_leapt_years_ahead_and_back(archive: Arc
     names = archive.names("fw1")
     assert [name for name in names if name.endswith(".log")] == ["2024-03-09.log"], "every other day is closed"
     assert archive.messages() == [own(number, host="fw1") for number in range(1, 6)]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize(
+    "hours",
+    [
+        [0, 1, 0, 2, 14],  # an hour forward and back, within a day
+        [11, 13, 11, 13, 11, 40],  # the same over midnight
+        [0, 87_600, 1, 87_601, 2, 30],  # ten years forward and back, twice
+        [0, -87_600, 1, -87_599, 30],  # ten years back
+    ],
+)
+def test_a_clock_that_is_set_makes_no_archive_incomplete(archive: Archive, hours: list[int], restart: bool) -> None:
+    """No message is lost, no day is closed twice, and verify finds the archive whole."""
+    writer = archive.writer()
+    for number, hour in enumerate(hours, 1):
+        archive.commit(writer, NOON_US + hour * 3_600_000_000, foreign(number, host="fw1"))
+        archive.commit(writer, NOON_US + hour * 3_600_000_000, foreign(number, host="fw2"))
+        if restart:
+            writer.close()
+            writer = archive.writer()
+    writer.close()
+    check = ArchiveCheck(Disk(), str(archive.folder), AssessmentScope())
+    assert [found.whole for found in check.originators()] == [True, True]
+    assert check.places == []
+    assert sorted(archive.messages()) == sorted(
+        foreign(number, host=host) for number in range(1, len(hours) + 1) for host in ("fw1", "fw2")
+    )
+    for path in archive.folder.glob("fw*/*.ledger"):
+        assert path.read_bytes().count(b'{"closed"') <= 1
 
 
 def test_a_device_that_says_1993_is_an_outlier_of_its_day(archive: Archive) -> None:

@@ -318,3 +318,62 @@ def test_the_end_of_a_silence_says_whether_the_originator_came_back(
     assert event.tail.endswith(
         b"fw1 is silent (clear)" if is_heard else b"fw1 is not watched any more; it has not come back (clear)"
     )
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        (3600, "set forward by 1h, to 1972-09-27T01:00:02.000Z; times of receipt follow it"),
+        (-3600, "set back by 1h, to 1972-09-26T23:00:02.000Z; times of receipt follow it"),
+        (3650 * 86_400, "set forward by 3650d, to 1982-09-25T00:00:02.000Z; times of receipt follow it; nothing is"),
+    ],
+)
+def test_a_clock_that_is_set_is_logged_once(
+    house: House, caplog: pytest.LogCaptureFixture, step: int, text: str
+) -> None:
+    house.after(1)
+    house.clocks = house.clocks._replace(wall=house.clocks.wall + step * SECOND)
+    for _ in range(30):
+        house.after(1)
+    (line,) = [each for each in caplog.messages if "clock" in each]
+    assert text in line
+
+
+def test_a_clock_that_runs_slews_or_sleeps_is_not_logged(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(100):
+        house.clocks = house.clocks._replace(wall=house.clocks.wall + 500)  # 500 ppm
+        house.after(1)
+    house.after(86_400)  # the machine was suspended
+    assert [each for each in caplog.messages if "clock" in each] == []
+
+
+def test_a_clock_that_is_set_every_second_is_logged_once_a_minute(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(100):
+        house.clocks = house.clocks._replace(wall=house.clocks.wall + (-1) ** number * 3600 * SECOND)
+        house.after(1)
+    assert len([each for each in caplog.messages if "clock" in each]) == 1
+
+
+def test_a_clock_that_is_set_between_two_runs_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = House(tmp_path)
+    with first.store:
+        first.after(901)
+    second = House(tmp_path, run=b"run00002")
+    second.clocks = Clocks(first.clocks.wall + 5 * DAY, first.clocks.boot + 3600 * SECOND)
+    with second.store:
+        second.housekeeping.look()
+    (line,) = [each for each in caplog.messages if "clock" in each]
+    assert "set forward by" in line
+
+
+def test_nothing_may_be_deleted_by_age_from_the_moment_in_which_the_clock_is_set(house: House) -> None:
+    """The archive's days have a thread of their own, which may ask before the next look."""
+    for _ in range(26):
+        house.after(3600)
+    assert house.housekeeping.may_delete_by_age()
+    house.clocks = house.clocks._replace(wall=house.clocks.wall + 3650 * DAY)
+    assert not house.housekeeping.may_delete_by_age()
+    house.after(1)
+    assert not house.housekeeping.may_delete_by_age()
