@@ -356,8 +356,8 @@ _while_losing(
 )
 _while_losing(
     alarm.ARCHIVE_CHANGED,
-    "an open log or ledger of the archive is not as relay left it: another program changed or removed it; "
-    "a new part of its day has begun. `relay archive verify` shows what is missing",
+    "a log or ledger of the archive is not as relay left it: another program changed or removed it; the log of relay "
+    "names it, and an open day continues in a new part. `relay archive verify` shows what is missing",
 )
 
 

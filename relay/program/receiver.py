@@ -390,7 +390,7 @@ class Receiver(RunningParts):
             **listener_losses(self._listeners.totals()),
             **self._filing_watch.look(),
             MESSAGES_DIFFER: self._archived.differing,
-            ARCHIVE_CHANGED: self._archived.new_parts,
+            ARCHIVE_CHANGED: self._archived.new_parts + (self._days.counters["vanished"] if self._days else 0),
         }
 
     def faults(self) -> dict[str, RelayError | None]:

@@ -12,13 +12,15 @@ from datetime import UTC, datetime
 from typing import Final
 
 from relay.archive.layout import OWN
-from relay.archive.ledger import FileChange, hash_of
+from relay.archive.ledger import Extent, FileChange, LedgerError, decode, hash_of, verifying
+from relay.archive.ledgers.ledger_reader import LedgerReader
 from relay.archive.writer.open_day import OpenDay
-from relay.errors import StorageError
+from relay.errors import NoInputError, StorageError
 from relay.system.disk import Disk
 
 MAX_COPIES: Final = 16
 MAX_OCTETS: Final = 16 * 1024 * 1024
+MAX_CHECKED: Final = 64 * 1024 * 1024
 CHANGED: Final = "changed"
 """The folder of the copies, in the writer's own folder."""
 _CHUNK: Final = 1024 * 1024
@@ -29,7 +31,8 @@ def differences(archive: str, day: OpenDay) -> list[str]:
     """How a day's files differ from what the writer left: "the log is missing"; empty when they do not."""
     found = []
     left = ((day.path, day.log), (day.ledger_path, day.ledger))
-    for name, (path, size), identity in zip(_NAMES, left, day.identities, strict=True):
+    is_touched = False
+    for name, (path, size), identity, stamp in zip(_NAMES, left, day.identities, day.stamps, strict=True):
         try:
             facts = os.lstat(f"{archive}/{path}")
         except FileNotFoundError:
@@ -44,7 +47,31 @@ def differences(archive: str, day: OpenDay) -> list[str]:
                 found.append(f"the {name} is {octets} octets {'longer' if facts.st_size > size else 'shorter'}")
             elif day.files is not None and identity != (facts.st_dev, facts.st_ino):
                 found.append(f"the {name} was replaced by another file")
+            elif stamp not in {0, facts.st_mtime_ns}:
+                is_touched = True
+    if is_touched and not found and not _is_as_written(archive, day):
+        found.append("octets of the log or ledger were changed in place")
     return found
+
+
+def _is_as_written(archive: str, day: OpenDay) -> bool:
+    """Whether the end of a day agrees with the ledger's chain, of the log at most the last `MAX_CHECKED` octets."""
+    ledger = LedgerReader(f"{archive}/{day.ledger_path}")
+    previous = b""
+    try:
+        with open(f"{archive}/{day.path}", "rb") as log:
+            for line in ledger.lines(ledger.before(max(day.log - MAX_CHECKED, 0))):
+                entry = decode(line.octets)
+                digest = verifying(line.octets, previous)
+                if isinstance(entry, Extent):
+                    log.seek(entry.off)
+                    digest.update(log.read(entry.len))
+                if previous and digest.hexdigest() != entry.sha256:
+                    return False
+                previous = line.octets
+    except (OSError, NoInputError, LedgerError):
+        return False
+    return previous == day.previous
 
 
 class ChangedFiles:

@@ -48,6 +48,7 @@ class OpenDay:
         "originator",
         "part",
         "previous",
+        "stamps",
         "suffix",
         "taken_up_at",
         "times",
@@ -87,6 +88,8 @@ class OpenDay:
         self.files: tuple[File, File] | None = None
         self.identities = ((0, 0), (0, 0))
         """Device and number of both files, while they are open."""
+        self.stamps = (0, 0)
+        """When both files were last changed, in nanoseconds, as this writer left them; zeros before it wrote."""
         self.written = False
         """Whether something was written since its files were synced."""
         self.begins_anew = False

@@ -81,6 +81,7 @@ class OpenFiles:
             log_file.write(data, log.log - len(data))
         log.written = True
         ledger_file.write(lines, log.ledger - len(lines))
+        log.stamps = (stamp_of(log_file), stamp_of(ledger_file))
         self.progress = time.monotonic()
 
     def sync(self) -> None:
@@ -120,6 +121,8 @@ class OpenFiles:
         self._in_parallel([functools.partial(self._disk.sync_folder, folder) for folder in folders])
         for log in unsynced:
             log.written = log.begins_anew = False
+            if log.files is not None:  # a network's file server may set the time only now
+                log.stamps = (stamp_of(log.files[0]), stamp_of(log.files[1]))
 
     def _in_parallel(self, calls: Sequence[Callable[[], None]]) -> None:
         if len(calls) < _WORTH_THREADS:
@@ -140,6 +143,11 @@ class OpenFiles:
         for file in log.files or ():
             file.close()
         log.files = None
+
+
+def stamp_of(file: File) -> int:
+    """When an open file's octets were last changed, in nanoseconds."""
+    return os.fstat(file.descriptor).st_mtime_ns
 
 
 def identity_of(file: File) -> tuple[int, int]:

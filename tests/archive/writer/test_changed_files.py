@@ -172,6 +172,44 @@ def test_what_was_written_while_the_writer_was_stopped_is_not_taken_for_its_own(
     assert defects(archive)["changed" if change is rewrite_both else "unrecorded"] == 1
 
 
+def forge_in_place(path: Path) -> None:
+    data = path.read_bytes()
+    with path.open("r+b") as file:
+        file.write(data.replace(b"switch1", b"switch2", 1))
+
+
+@pytest.mark.parametrize("suffix", [".log", ".ledger"])
+def test_octets_that_are_changed_in_place_while_the_writer_runs_are_found(archive: Path, suffix: str) -> None:
+    with opened(archive) as writer:
+        put(writer, 1)
+        put(writer, 2)
+        path = archive / "switch1" / f"{STEM}{suffix}"
+        forge_in_place(path)
+        _later(path)
+        put(writer, 3)
+    (record,) = records(archive)
+    assert record["cause"] == "octets of the log or ledger were changed in place"
+    assert messages_in(archive / "switch1" / f"{STEM}.2.log") == [foreign(3)]
+    assert defects(archive) != {}
+
+
+def test_a_file_that_is_touched_with_its_octets_unchanged_is_continued(archive: Path) -> None:
+    with opened(archive) as writer:
+        put(writer, 1)
+        for path in (archive / "switch1").iterdir():
+            _later(path)
+        put(writer, 2)
+        put(writer, 3)
+    assert records(archive) == []
+    assert messages_in(archive / "switch1" / f"{STEM}.log") == [foreign(1), foreign(2), foreign(3)]
+
+
+def _later(path: Path) -> None:
+    """The kernel's file times may be some milliseconds coarse."""
+    now = path.stat().st_mtime_ns
+    os.utime(path, ns=(now, now + 1_000_000_000))
+
+
 def test_a_day_that_is_back_as_it_was_is_not_a_fault(archive: Path) -> None:
     with opened(archive) as writer:
         put(writer, 1)
