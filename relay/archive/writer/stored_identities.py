@@ -1,6 +1,9 @@
 """Where an originator's stored identities lie: which extent of which day has a number. Built from ledgers.
 
-Memory: four integers an entry; at most `MAX_LEDGERS` ledgers of at most `MAX_ENTRIES` identities are kept at a time.
+Ceilings are those of one ledger, for what is verified and once more for the rest, so that a stranger's runs leave room
+for a router's: `MAX_ENTRIES` ranges of numbers, and `MAX_KEYS` runs and types and senders. What is beyond them is not
+found, so its repetition is kept as `uncompared`. Of several ledgers, `MAX_LEDGERS` are kept at a time, or fewer than
+that above `MAX_OCTETS` of memory, estimated. Numbers that fall are sorted once for each look into a ledger that grew.
 """
 
 from array import array
@@ -17,6 +20,10 @@ from relay.system.disk import Disk
 
 MAX_LEDGERS: Final = 4
 MAX_ENTRIES: Final = 500_000
+MAX_KEYS: Final = 10_000
+MAX_OCTETS: Final = 64 * 1024 * 1024
+ENTRY_OCTETS: Final = 64
+KEY_OCTETS: Final = 1000
 MOST_DAYS: Final = 400
 """Ledgers that one search looks into."""
 _CHUNK: Final = 1024 * 1024
@@ -43,33 +50,30 @@ class StoredPlace(NamedTuple):
 class _Ranges:
     """The extents of one run and type in one ledger."""
 
-    __slots__ = ("firsts", "lasts", "order", "parts")
+    __slots__ = ("_is_sorted", "columns")
 
     def __init__(self) -> None:
-        self.firsts = array("q")
-        self.lasts = array("q")
-        self.order = array("q")
-        """Index of the extent."""
-        self.parts: dict[int, tuple[int, int]] = {}
-        """Index of the range → part and parts."""
+        self.columns = tuple(array("q") for _ in range(5))
+        """First and last number, index of the extent, part and parts; sorted by the first number when looked at."""
+        self._is_sorted = True
 
-    def ranges_with(self, number: int) -> Iterator[int]:
-        """Indexes of the ranges that have a number, the newest first as far as they rise."""
-        at = bisect_right(self.firsts, number) - 1
+    def ranges_with(self, number: int) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Extent, and part and parts, of the ranges that have a number; the newest first as far as they rise."""
+        if not self._is_sorted:  # repetitions, or another sender's numbers: rare
+            order = sorted(range(len(self.columns[0])), key=self.columns[0].__getitem__)
+            self.columns = tuple(array("q", map(column.__getitem__, order)) for column in self.columns)
+            self._is_sorted = True
+        firsts, lasts, extents, part, parts = self.columns
+        at = bisect_right(firsts, number) - 1
         for index in range(at, max(at - _OVERLAPPING, -1), -1):
-            if number <= self.lasts[index]:
-                yield index
+            if number <= lasts[index]:
+                yield extents[index], (part[index], parts[index])
 
-    def add(self, first: int, last: int, extent: int, parts: tuple[int, int] | None) -> None:
-        at = len(self.firsts)
-        if at and first < self.firsts[-1]:  # a repetition, or another sender's: rare
-            at = bisect_right(self.firsts, first)
-            self.parts = {index + (index >= at): value for index, value in self.parts.items()}
-        self.firsts.insert(at, first)
-        self.lasts.insert(at, last)
-        self.order.insert(at, extent)
-        if parts is not None:
-            self.parts[at] = parts
+    def add(self, first: int, last: int, extent: int, parts: tuple[int, int]) -> None:
+        firsts = self.columns[0]
+        self._is_sorted = self._is_sorted and (not firsts or first >= firsts[-1])
+        for column, value in zip(self.columns, (first, last, extent, *parts), strict=True):
+            column.append(value)
 
 
 class _LedgerIndex:
@@ -79,12 +83,19 @@ class _LedgerIndex:
         self.path = path
         self.removed = False
         self._reached = 0
-        self._entries = 0
+        self._entries = {True: 0, False: 0}
+        self._keys = {True: 0, False: 0}
         self._ranges: dict[tuple[str, str], _Ranges] = {}
         self._offs = array("q")
         self._lens = array("q")
         self._senders: dict[tuple[str, str | None], int] = {}
+        self._sender_names: list[tuple[str, str | None]] = []
         self._sender_of = array("q")
+
+    @property
+    def octets(self) -> int:
+        """Estimated memory."""
+        return ENTRY_OCTETS * sum(self._entries.values()) + KEY_OCTETS * sum(self._keys.values())
 
     def read_on(self, disk: Disk) -> int:
         """Read what was added; how many octets."""
@@ -105,19 +116,27 @@ class _LedgerIndex:
             return
         if isinstance(found, Removal):
             self.removed = True
-        if not isinstance(found, Extent) or not found.id or self._entries > MAX_ENTRIES:
+        if not isinstance(found, Extent) or not found.id:
+            return
+        is_verified = found.identity is not None or not found.sender  # the receiver's own have no sender
+        if self._entries[is_verified] >= MAX_ENTRIES or self._keys[is_verified] >= MAX_KEYS:
             return
         extent = len(self._offs)
         self._offs.append(found.off)
         self._lens.append(found.len)
         sender = (found.sender, found.identity)
-        self._sender_of.append(self._senders.setdefault(sender, len(self._senders)))
+        if sender not in self._senders:
+            self._senders[sender] = len(self._senders)
+            self._sender_names.append(sender)
+            self._keys[is_verified] += 1
+        self._sender_of.append(self._senders[sender])
         for run, kind, first, last, *parts in found.id:
             ranges = self._ranges.get((run, kind))
             if ranges is None:
                 ranges = self._ranges[run, kind] = _Ranges()
-            ranges.add(first, last, extent, (parts[0], parts[1]) if parts else None)
-            self._entries += 1
+                self._keys[is_verified] += 1
+            ranges.add(first, last, extent, (parts[0], parts[1]) if parts else (1, 1))
+        self._entries[is_verified] += len(found.id)
 
     def places(self, folder: str, day: DayFiles, identity: Identity) -> Iterator[StoredPlace]:
         """The extents that list an identity or another split of its number."""
@@ -125,12 +144,11 @@ class _LedgerIndex:
         ranges = self._ranges.get((run.decode(), kind.decode()))
         if ranges is None:
             return
-        senders = tuple(self._senders)
-        for index in ranges.ranges_with(number):
-            extent = ranges.order[index]
-            split = ranges.parts.get(index, (1, 1)) != (part, parts)
-            sender = senders[self._sender_of[extent]]
-            yield StoredPlace(folder, day, self._offs[extent], self._lens[extent], sender, split, self.removed)
+        for extent, split in ranges.ranges_with(number):
+            sender = self._sender_names[self._sender_of[extent]]
+            yield StoredPlace(
+                *(folder, day, self._offs[extent], self._lens[extent], sender, split != (part, parts), self.removed)
+            )
 
 
 class StoredIdentities:
@@ -168,10 +186,14 @@ class StoredIdentities:
     def _index(self, path: str) -> _LedgerIndex:
         index = self._indexes.pop(path, None) or _LedgerIndex(f"{self._archive}/{path}")
         self._indexes[path] = index
-        if len(self._indexes) > MAX_LEDGERS:
-            del self._indexes[next(iter(self._indexes))]
         try:
             self.octets_read += index.read_on(self._disk)
         except StorageError:
             index.removed = False
+        while len(self._indexes) > 1 and (len(self._indexes) > MAX_LEDGERS or self._octets > MAX_OCTETS):
+            del self._indexes[next(iter(self._indexes))]
         return index
+
+    @property
+    def _octets(self) -> int:
+        return sum(index.octets for index in self._indexes.values())
