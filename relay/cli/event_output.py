@@ -41,7 +41,8 @@ SCHEMA: Final = "relay.events/2"
 MAX_REPORTED: Final = 20
 """How many stretches that cannot be read are named."""
 
-_AUDIT_HEAD: Final = re.compile(r"(?:node=\S+ )?type=\S+ msg=audit\([^)]*\):? ?")
+# Bounded, because it is searched for: unbounded, a text of many "type=" takes quadratic time.
+_AUDIT_HEAD: Final = re.compile(r"(?:node=\S{1,255} )?type=\S{1,64} msg=audit\([^)]{0,64}\):? ?")
 _AUDITD: Final = b"auditd"
 _DISPUTED: Final = f"{DISPUTED}/"
 """Before a name that is not shown as that of the originator, because it is bound to another sender."""
@@ -293,8 +294,10 @@ def _merged(elements: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> Struct
         found = list(params)
         values: dict[str, str | list[str]] = dict(found)
         if len(values) != len(found):
-            values = {key: [text for other, text in found if other == key] for key in values}
-            values = {key: texts[0] if len(texts) == 1 else texts for key, texts in values.items()}
+            lists: dict[str, list[str]] = {}
+            for key, text in found:
+                lists.setdefault(key, []).append(text)
+            values = {key: texts[0] if len(texts) == 1 else texts for key, texts in lists.items()}
         data[name] = values
     return data
 

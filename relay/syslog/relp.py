@@ -183,7 +183,7 @@ class RelpClient(FrameReceiver[Frame, RelpResponse]):
 
     @override
     def _handle(self, frame: Frame, items: list[RelpResponse]) -> RelpError | None:
-        if frame.command == b"serverclose" and not frame.txnr:
+        if frame.command == b"serverclose" and not frame.txnr and not self.ending:
             self.ending = True
             return None
         if (cause := self._misplaced(frame)) is not None:
@@ -208,6 +208,8 @@ class RelpClient(FrameReceiver[Frame, RelpResponse]):
     def _misplaced(self, frame: Frame) -> str | None:
         """Why a frame cannot be the answer to the oldest unanswered frame; None when it can."""
         due = self._next - len(self._unanswered)
+        if frame.dropped:
+            return f"the server's answer to frame {frame.txnr} has {frame.dropped} octets too many"
         if frame.command != b"rsp":
             return f"the server sent {frame.command.decode()} as frame {frame.txnr}, not an answer"
         if frame.txnr >= self._next or not frame.txnr:

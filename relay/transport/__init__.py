@@ -8,10 +8,14 @@ prove nothing: a pipe is proven only when `drained` has returned and the transpo
 import time
 from typing import Protocol
 
-from relay.errors import TemporaryError
+from relay.errors import TemporaryError, UnavailableError
 
 LARGEST_READ = 65536
 """Octets that one `receive` returns at most."""
+MAX_DISCARDED = 1 << 20
+"""Octets that a collector may answer to a stream that is drained; syslog has no answers."""
+LEAST_COUNTED = 64
+"""Octets as which a shorter answer counts, because reading it costs as much."""
 SETTLING = 0.005
 """Seconds between the opening of a pipe and its half-close, at least, if the opening does not prove acceptance."""
 
@@ -73,11 +77,21 @@ class StillOpenError(TemporaryError):
 
 
 def drain(pipe: Pipe, timeout: float, what: str) -> None:
-    """Wait for the end of file of a half-closed pipe, and discard what the collector sends until then."""
+    """Wait for the end of file of a half-closed pipe, and discard what the collector sends until then.
+
+    UnavailableError beyond MAX_DISCARDED: a server that somebody has taken over could keep relay busy with answers.
+    """
     deadline = time.monotonic() + timeout
     left = timeout
+    discarded = 0
     while (data := pipe.receive(max(0.0, left))) and left > 0:
         left = deadline - time.monotonic()
+        discarded += max(len(data), LEAST_COUNTED)
+        if discarded > MAX_DISCARDED:
+            cause = (
+                f"the collector answers without end (more than {MAX_DISCARDED} octets), although syslog has no answers"
+            )
+            raise UnavailableError(what, cause, "check what listens on the collector's port")
     if data != b"":
         cause = f"the collector has not closed the connection {timeout:g} s after relay's end of file"
         remedy = "look at the log server: its disk may be full, or its collector slow, or it never closes a connection"

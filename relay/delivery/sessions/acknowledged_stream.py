@@ -41,6 +41,8 @@ from relay.transport import Transport
 
 FAREWELL_SECONDS: Final = 1.0
 """How long to wait for the answer to a farewell; nothing depends on it."""
+_READS: Final = 64
+"""Of octets that are there already: 4 MiB, which all answers of a window fit into; a far end may send without end."""
 _STOP_INTERVAL: Final = 0.25  # seconds between two looks at `stop`
 
 
@@ -214,8 +216,9 @@ class AcknowledgedStream(DeliverySession):
         return True
 
     def _read_all(self) -> None:
-        while self._read(0):
-            pass
+        for _ in range(_READS):
+            if not self._read(0):
+                return
 
     def _read(self, timeout: float) -> bool:
         """Read once, and whether anything came in time; raises when the session cannot go on."""
