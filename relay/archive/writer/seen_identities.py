@@ -59,7 +59,7 @@ class SeenMarks(NamedTuple):
 class _SenderShare:
     """What is charged to one sender."""
 
-    __slots__ = ("is_verified", "keys", "new", "octets", "partial", "sender")
+    __slots__ = ("is_verified", "keys", "new", "octets", "partial", "sender", "split")
 
     def __init__(self, sender: str) -> None:
         self.sender = sender
@@ -71,6 +71,23 @@ class _SenderShare:
         """What became seen since the last `take`."""
         self.partial: dict[tuple[SequenceKey, int], tuple[int, int]] = {}
         """Key and number → parts, and a bitmap of those that came; the longest begun first."""
+        self.split: dict[SequenceKey, set[int]] = {}
+        """The numbers of each key that are in `partial`."""
+
+    def begin_parts(self, key: SequenceKey, number: int, parts: int, came: int) -> None:
+        """Note which parts of a number came."""
+        self.partial[key, number] = (parts, came)
+        self.split.setdefault(key, set()).add(number)
+
+    def end_parts(self, key: SequenceKey, number: int) -> bool:
+        """Forget the parts of a number; False when there are none."""
+        if self.partial.pop((key, number), None) is None:
+            return False
+        numbers = self.split[key]
+        numbers.discard(number)
+        if not numbers:
+            del self.split[key]
+        return True
 
 
 class SeenIdentities:
@@ -208,7 +225,7 @@ class SeenIdentities:
     def _finish(self, share: _SenderShare, key: SequenceKey, number: int) -> None:
         """Note that a number is complete."""
         self._new_of(share, key).add(number)
-        if share.partial and share.partial.pop((key, number), None) is not None:
+        if share.partial and share.end_parts(key, number):
             self._charge(share, -PART_OCTETS, key)
 
     def _add_part(self, share: _SenderShare, mark: MessagePart) -> bool:
@@ -227,7 +244,7 @@ class SeenIdentities:
             self._finish(share, mark.key, mark.number)
             self._charge(share, (len(numbers) - before) * INTERVAL_OCTETS, mark.key)
             return True
-        share.partial[place] = (mark.parts, came)
+        share.begin_parts(mark.key, mark.number, mark.parts, came)
         self._new_parts.append(mark)
         if known is None:
             self._charge(share, PART_OCTETS, mark.key)
@@ -271,7 +288,7 @@ class SeenIdentities:
         """Forget what this sender touched longest ago."""
         while share.octets > limit and share.keys:
             if share.partial and len(share.partial) * PART_OCTETS * 2 > share.octets:
-                del share.partial[next(iter(share.partial))]
+                share.end_parts(*next(iter(share.partial)))
                 self._forget(share, PART_OCTETS)
                 continue
             oldest = next(iter(share.keys))
@@ -296,8 +313,8 @@ class SeenIdentities:
         if not holders:
             del self._holders[key]
         share.new.pop(key, None)  # else one commit could collect any number of keys
-        for place in [place for place in share.partial if place[0] == key]:
-            del share.partial[place]
+        for number in tuple(share.split.get(key, ())):
+            share.end_parts(key, number)
             self._forget(share, PART_OCTETS)
         self._forget(share, KEY_OCTETS + len(numbers) * INTERVAL_OCTETS)
 
