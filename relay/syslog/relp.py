@@ -208,8 +208,6 @@ class RelpClient(FrameReceiver[Frame, RelpResponse]):
     def _misplaced(self, frame: Frame) -> str | None:
         """Why a frame cannot be the answer to the oldest unanswered frame; None when it can."""
         due = self._next - len(self._unanswered)
-        if frame.dropped:
-            return f"the server's answer to frame {frame.txnr} has {frame.dropped} octets too many"
         if frame.command != b"rsp":
             return f"the server sent {frame.command.decode()} as frame {frame.txnr}, not an answer"
         if frame.txnr >= self._next or not frame.txnr:

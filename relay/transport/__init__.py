@@ -8,11 +8,11 @@ prove nothing: a pipe is proven only when `drained` has returned and the transpo
 import time
 from typing import Protocol
 
-from relay.errors import TemporaryError, UnavailableError
+from relay.errors import TemporaryError
 
 LARGEST_READ = 65536
 """Octets that one `receive` returns at most."""
-MAX_DISCARDED = 1 << 20
+MAX_DISCARDED = 1 << 24
 """Octets that a collector may answer to a stream that is drained; syslog has no answers."""
 LEAST_COUNTED = 64
 """Octets as which a shorter answer counts, because reading it costs as much."""
@@ -73,13 +73,13 @@ class Transport(Protocol):
 
 
 class StillOpenError(TemporaryError):
-    """The collector has not closed the stream after our end of file: it is slow, or never closes."""
+    """The collector has not closed the stream after our end of file: it is slow, or answers on, or never closes."""
 
 
 def drain(pipe: Pipe, timeout: float, what: str) -> None:
     """Wait for the end of file of a half-closed pipe, and discard what the collector sends until then.
 
-    UnavailableError beyond MAX_DISCARDED: a server that somebody has taken over could keep relay busy with answers.
+    StillOpenError also beyond MAX_DISCARDED: a server that somebody has taken over could keep relay busy with answers.
     """
     deadline = time.monotonic() + timeout
     left = timeout
@@ -91,7 +91,7 @@ def drain(pipe: Pipe, timeout: float, what: str) -> None:
             cause = (
                 f"the collector answers without end (more than {MAX_DISCARDED} octets), although syslog has no answers"
             )
-            raise UnavailableError(what, cause, "check what listens on the collector's port")
+            raise StillOpenError(what, cause, "check what listens on the collector's port")
     if data != b"":
         cause = f"the collector has not closed the connection {timeout:g} s after relay's end of file"
         remedy = "look at the log server: its disk may be full, or its collector slow, or it never closes a connection"

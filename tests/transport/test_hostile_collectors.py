@@ -9,9 +9,10 @@ from harness.collector import Collector
 from harness.ports import LOOPBACK
 
 from relay.cli.event_output import _AUDIT_HEAD, _merged
-from relay.errors import ProtocolError, UnavailableError
+from relay.errors import ProtocolError
 from relay.syslog.auditd_remote import AuditdClient
 from relay.syslog.relp import RelpClient
+from relay.transport import StillOpenError
 from relay.transport.tcp import TcpTransport
 
 
@@ -29,7 +30,7 @@ def test_a_collector_that_answers_a_drained_stream_without_end_is_left(answer: b
         pipe.send(b"1 x")
         pipe.half_close()
         begun = time.monotonic()
-        with pytest.raises(UnavailableError, match="the collector answers without end"):
+        with pytest.raises(StillOpenError, match="the collector answers without end"):
             pipe.drained(600)
         transport.close()
         assert time.monotonic() - begun < 60
@@ -50,7 +51,6 @@ def _opened() -> RelpClient:
         (b"0 serverclose 0\n0 serverclose 0\n", "sent serverclose as frame 0"),
         (b"2 rsp 6 200 OK\n2 rsp 6 200 OK\n", "twice"),
         (b"3 rsp 6 200 OK\n", "which was never sent"),
-        (b"2 rsp 999999 200 " + b"x" * 999_995 + b"\n", "octets too many"),
         (b"x" * 200, "a frame begins with TXNR"),
     ],
 )
