@@ -20,7 +20,7 @@ from harness.waiting import wait_until
 from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
-from relay.transport.ssh.bounds.message_budget import BURST, MessageBudget
+from relay.transport.ssh.bounds.message_budget import BURST, TRAFFIC_BURST, MessageBudget
 from relay.transport.ssh.handshake import CHECK_SERVER, HandshakeLimits
 from relay.transport.ssh.liveness import LivenessTimeouts
 from relay.transport.ssh.session import SshPipe, SshSession
@@ -363,12 +363,18 @@ def test_what_a_session_needs_is_earned_by_its_traffic() -> None:
             assert budget.spend(9, 0.0, number * 150)
 
 
-def test_a_long_silence_earns_no_more_than_a_burst() -> None:
+def test_answers_may_come_after_everything_that_was_sent_ahead() -> None:
+    budget = MessageBudget(0.0)
+    for _ in range((10 << 20) // 100):
+        assert budget.spend(20, 0.0, 10 << 20)
+
+
+def test_a_long_silence_and_much_traffic_earn_no_more_than_a_burst_of_each() -> None:
     budget = MessageBudget(0.0)
     spent = 0
     while budget.spend(0, 1e6, 1 << 40):
         spent += 1
-    assert spent == BURST
+    assert spent == BURST + TRAFFIC_BURST
 
 
 def test_a_download_of_a_local_program_is_earned_by_its_data() -> None:
