@@ -52,7 +52,7 @@ def receiver_settings(context: click.Context) -> "ReceiverSettings":
 
 def bound_names(context: click.Context, named: str | None) -> BoundNames:
     """The originators' names that the configuration binds; for an archive that is named, only if -c names it too."""
-    if named is not None and not options(context).named_config_paths:
+    if named is not None and not options(context).given_config_paths:
         return BoundNames()
     return BoundNames(filing_terms(receiver_settings(context), UTC).bindings)
 
