@@ -1,6 +1,6 @@
 """Whose numbers and whose reports count for a run. Pure.
 
-A sender is what was verified about whoever sent a message, as `relay.archive.filing.proven_sender` writes it; all
+A sender is what was verified about the origin of a message, as `relay.archive.filing.proven_sender` writes it; all
 senders of which nothing was verified are one, `UNVERIFIED`. Runs belong to senders:
 
 - A run with numbers of one verified sender is that sender's. Numbers and reports of others do not count.

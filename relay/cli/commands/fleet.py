@@ -6,7 +6,7 @@
         "received" (the newest message), "event_time" (the latest of the newest messages), "lag" (seconds from event to
         receipt lately; null: no usable time), "peer", "identity" ("": nothing verified), "via", "heartbeat" (relay's
         last own event; 0: not a relay), "evidence" ("verified", "contested": several verified senders use the name,
-        "unverified": whoever can send may have sent the heartbeat, "": not a relay), "version", "backlog": {SERVER:
+        "unverified": any sender may have sent the heartbeat, "": not a relay), "version", "backlog": {SERVER:
         BLOCKS}, "alarms": [{"name", "severity", "about"}…], "lost" (events reported as lost since its start), "missing"
         (numbers missing among the newest)}
 Times are microseconds since the epoch; 0: never. Later versions only add fields.

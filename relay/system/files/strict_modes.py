@@ -1,7 +1,7 @@
 """Files that relay trusts must not be writable by other users; as sshd's StrictModes.
 
-Whoever can write to a configuration, a key, a list of keys, an archive or a program that relay runs can change what
-relay does. So can whoever can write to a folder on the path, because a file there can be replaced: every folder up to
+A user who can write to a configuration, a key, a list of keys, an archive or a program that relay runs can change what
+relay does. So can one who can write to a folder on the path, because a file there can be replaced: every folder up to
 the root counts, and with a symbolic link also those on the path of its target.
 
 - No file and no folder may be writable by everybody, or by a group, except root's, that of this process, and the

@@ -82,7 +82,7 @@ def test_one_line_under_another_key_makes_no_run_of_the_router_incomplete(line: 
     assert {each.run for each in found.faults} <= {THIRD.hex().encode()}
 
 
-def test_what_a_verified_router_reports_is_a_proof_whoever_else_uses_its_name() -> None:
+def test_what_a_verified_router_reports_is_a_proof_although_others_use_its_name() -> None:
     messages = [opening(), *numbered(1), gap(2, lost(2, 3)), heartbeat(3, relay=2, audit=5)]
     found = judged((ROUTER, messages), (OTHER, [opening(run=NEXT)]), (UNVERIFIED, [heartbeat(1, run=THIRD)]))
     assert faults(found) == [("missing", ((4, 5),))]
@@ -106,9 +106,9 @@ def test_behind_sshd_a_number_is_missing_when_a_higher_one_and_a_report_say_so()
     assert faults(judged((UNVERIFIED, LACKING))) == [("missing", ((2, 2),))]
     not_yet = judged((UNVERIFIED, LACKING[:-1]))
     assert (faults(not_yet), claims(not_yet)) == ([], [("unconfirmed", ((2, 2),))])
-    told = judged((UNVERIFIED, [*LACKING, heartbeat(3, relay=2, audit=9)]))
-    assert (faults(told), claims(told)) == ([("missing", ((2, 2),))], [("claimed", ((4, 9),))])
-    assert told.reporter == "unverified"
+    found = judged((UNVERIFIED, [*LACKING, heartbeat(3, relay=2, audit=9)]))
+    assert (faults(found), claims(found)) == ([("missing", ((2, 2),))], [("claimed", ((4, 9),))])
+    assert found.reporter == "unverified"
 
 
 def test_behind_sshd_a_gap_names_what_is_missing_and_excuses_nothing() -> None:

@@ -221,7 +221,7 @@ def test_a_strangers_parts_neither_complete_nor_reset_an_event() -> None:
     assert not seen.add(KEY, 1, sender=ROUTER)
 
 
-def test_a_number_is_seen_whoever_sent_it_so_that_its_octets_are_compared() -> None:
+def test_a_number_is_seen_from_any_sender_so_that_its_octets_are_compared() -> None:
     seen = SeenIdentities()
     assert seen.add(KEY, 1, sender=STRANGER)
     assert not seen.add(KEY, 1, sender=ROUTER)
