@@ -140,7 +140,7 @@ def encode(line: LedgerLine, previous: bytes, octets: Iterable[bytes] = ()) -> b
 
 
 def hash_of(line: bytes) -> str:
-    """The hash at the end of a whole line; empty when there is none."""
+    """The hash at the end of a whole line; empty when it has none."""
     found = _HASH.search(line, max(len(line) - HASH_LENGTH, 0))
     return found[1].decode() if found else ""
 

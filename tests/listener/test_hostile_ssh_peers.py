@@ -23,6 +23,7 @@ from harness.debian import OPENSSH, fetch
 from harness.openssh import fingerprint, generate_key
 from harness.ports import LOOPBACK
 from harness.ssh_endpoint import PORT, RunningEndpoint
+from harness.ssh_messages import ssh_message
 from harness.waiting import wait_until
 
 from relay.errors import RelayError, UnavailableError
@@ -74,19 +75,6 @@ def _log_in(receiver: RunningEndpoint, transport: paramiko.Transport) -> None:
     transport.auth_publickey("relay", paramiko.Ed25519Key(filename=str(receiver.client_key)))
 
 
-def _message(kind: int, *parts: bytes | str | int | bool) -> paramiko.Message:
-    message = paramiko.Message()
-    message.add_byte(bytes([kind]))
-    for part in parts:
-        if isinstance(part, bool):
-            message.add_boolean(part)
-        elif isinstance(part, int):
-            message.add_int(part)
-        else:
-            message.add_string(part)
-    return message
-
-
 def _send(transport: paramiko.Transport, message: paramiko.Message) -> None:
     transport._send_message(message)  # type: ignore[attr-defined]  # not in the stubs
 
@@ -104,7 +92,7 @@ def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-_REQUEST = _message(80, "unknown@example", True)
+_REQUEST = ssh_message(80, "unknown@example", True)
 
 
 # --- What is not bounded by asyncssh ---
@@ -173,8 +161,8 @@ def test_refused_channels_and_channels_that_the_peer_never_closes_are_bounded(tm
         most = receiver.limits.channels + ssh_connection.CLOSING_CHANNELS
         for number in range(2 * most):
             for kind in ("session", "tun@openssh.com"):
-                _send(transport, _message(90, kind, number, 1 << 20, 1 << 15, 1, 1))
-            _send(transport, _message(90, "direct-tcpip", number, 1 << 20, 1 << 15, LOOPBACK, PORT, LOOPBACK, 1))
+                _send(transport, ssh_message(90, kind, number, 1 << 20, 1 << 15, 1, 1))
+            _send(transport, ssh_message(90, "direct-tcpip", number, 1 << 20, 1 << 15, LOOPBACK, PORT, LOOPBACK, 1))
             handled = 3 * (number + 1)
             wait_until(lambda: counters.channels + counters.refused_channels == handled, 60, "it is handled")  # noqa: B023
             wait_until(lambda: not connection._streams, 60, "it is closed")
@@ -217,10 +205,10 @@ def _request_login(
 ) -> None:
     """RFC 4252 section 7: ask whether a key may log in, or send its signature."""
     fields = ("relay", "ssh-connection", "publickey", signer is not None, name, key.asbytes())
-    message = _message(50, *fields)
+    message = ssh_message(50, *fields)
     if signer is not None:
         assert transport.session_id is not None
-        message.add_string(signer(_message(0, transport.session_id).asbytes()[1:] + message.asbytes()))
+        message.add_string(signer(ssh_message(0, transport.session_id).asbytes()[1:] + message.asbytes()))
     _send(transport, message)
 
 
@@ -237,7 +225,7 @@ def test_the_identity_is_the_key_that_signed_and_not_one_that_the_client_asked_a
     asked = paramiko.Ed25519Key(filename=str(receiver.client_key))
     signing = paramiko.Ed25519Key(filename=str(other_key))
     with _client(receiver) as transport:
-        _send(transport, _message(5, "ssh-userauth"))
+        _send(transport, ssh_message(5, "ssh-userauth"))
         _request_login(transport, asked, "ssh-ed25519", None)
         _request_login(transport, signing, "ssh-ed25519", _signer(signing))
         wait_until(lambda: receiver.endpoint.counters.logins == 1, 60, "it is logged in")
@@ -253,7 +241,7 @@ def test_a_key_is_not_proven_by_another_keys_signature(
     authorized = paramiko.Ed25519Key(filename=str(receiver.client_key))
     own = paramiko.Ed25519Key(filename=str(generate_key(receiver.folder / "own")))
     with _client(receiver) as transport:
-        _send(transport, _message(5, "ssh-userauth"))
+        _send(transport, ssh_message(5, "ssh-userauth"))
         _request_login(transport, authorized, "ssh-ed25519", None)
         _request_login(transport, authorized, "ssh-ed25519", _signer(own))
         wait_until(lambda: _connection(receiver)._attempts, 60, "it is refused")
@@ -269,10 +257,10 @@ def test_a_signature_with_sha_1_proves_nothing_and_one_with_sha_2_does(receiver:
     assert isinstance(private, RSAPrivateKey)
 
     def sign_with_sha_1(data: bytes) -> bytes:
-        return _message(0, "ssh-rsa", private.sign(data, PKCS1v15(), SHA1())).asbytes()[1:]
+        return ssh_message(0, "ssh-rsa", private.sign(data, PKCS1v15(), SHA1())).asbytes()[1:]
 
     with _client(receiver) as transport:
-        _send(transport, _message(5, "ssh-userauth"))
+        _send(transport, ssh_message(5, "ssh-userauth"))
         for name in ("ssh-rsa", "rsa-sha2-256"):
             _request_login(transport, key, name, sign_with_sha_1)
         wait_until(lambda: _connection(receiver)._attempts == 2, 60, "both are refused")
@@ -297,9 +285,9 @@ def test_a_certificate_is_refused_also_for_an_authorized_key_and_for_an_authorit
 
 def test_a_client_has_ten_attempts_to_log_in(receiver: RunningEndpoint, caplog: pytest.LogCaptureFixture) -> None:
     with _client(receiver) as transport:
-        _send(transport, _message(5, "ssh-userauth"))
+        _send(transport, ssh_message(5, "ssh-userauth"))
         for _ in range(ssh_connection.MAX_ATTEMPTS + 1):
-            _send(transport, _message(50, "relay", "ssh-connection", "none"))
+            _send(transport, ssh_message(50, "relay", "ssh-connection", "none"))
         wait_until(lambda: _gone(receiver), 60, "it is broken off")
     assert "before it logged in: too many failed attempts to log in" in _warnings(caplog)[0]
 
@@ -412,12 +400,12 @@ def test_garbage_in_messages_is_never_taken_for_a_bug(
             if logs_in:
                 _log_in(receiver, transport)
             else:
-                _send(transport, _message(5, "ssh-userauth"))
+                _send(transport, ssh_message(5, "ssh-userauth"))
                 key = random.choice([b"", b"\0", b"\0\0\0\x0bssh-ed25519", b"\0\0\0\x02\xff\xfe"])
-                _send(transport, _message(50, "relay", "ssh-connection", "publickey", False, "ssh-ed25519", key))
+                _send(transport, ssh_message(50, "relay", "ssh-connection", "publickey", False, "ssh-ed25519", key))
             with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
                 for _ in range(6):
-                    message = _message(random.choice(kinds))
+                    message = ssh_message(random.choice(kinds))
                     names = [b"direct-tcpip", b"session", b"publickey", b"ssh-connection", b"\xff\xfe"]
                     for _ in range(random.randrange(5)):
                         part = random.choice([*names, random.randbytes(random.randrange(9))])

@@ -16,6 +16,7 @@ import paramiko
 import pytest
 from harness.openssh import generate_key
 from harness.ports import LOOPBACK
+from harness.ssh_messages import ssh_message
 from harness.waiting import wait_until
 from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
@@ -28,19 +29,6 @@ from relay.values.configuration.settings import PortForwarding
 
 _WINDOW: Final = 1 << 21
 _CHANNEL: Final = 0  # the client's number of its first one
-
-
-def _message(kind: int, *parts: bytes | str | int | bool) -> paramiko.Message:
-    message = paramiko.Message()
-    message.add_byte(bytes([kind]))
-    for part in parts:
-        if isinstance(part, bool):
-            message.add_boolean(part)
-        elif isinstance(part, int):
-            message.add_int(part)
-        else:
-            message.add_string(part)
-    return message
 
 
 class _Server(paramiko.ServerInterface):
@@ -141,42 +129,42 @@ def _kept(pipe: SshPipe) -> int:
     return len(pipe._channel.in_buffer) + len(pipe._channel.in_stderr_buffer)
 
 
-_HOST_KEYS: Final = b"".join(_message(0, bytes(51)).asbytes()[1:] for _ in range(3000))
-_LISTS: Final = bytes(16) + _message(0, ",".join(["ext-info-s"] * 2000)).asbytes()[1:] * 10 + bytes(5)
+_HOST_KEYS: Final = b"".join(ssh_message(0, bytes(51)).asbytes()[1:] for _ in range(3000))
+_LISTS: Final = bytes(16) + ssh_message(0, ",".join(["ext-info-s"] * 2000)).asbytes()[1:] * 10 + bytes(5)
 _NO_USE: Final = "it floods the session with messages of no use"
 _FLOODS: Final[dict[str, tuple[paramiko.Message, str]]] = {
-    "data beyond the window": (_message(94, _CHANNEL, bytes(1 << 15)), "it sent more data than the window"),
-    "extended data": (_message(95, _CHANNEL, 1, bytes(1 << 15)), "it sent more data than the window"),
+    "data beyond the window": (ssh_message(94, _CHANNEL, bytes(1 << 15)), "it sent more data than the window"),
+    "extended data": (ssh_message(95, _CHANNEL, 1, bytes(1 << 15)), "it sent more data than the window"),
     "extended data of an unknown kind": (
-        _message(95, _CHANNEL, 7, bytes(1 << 15)),
+        ssh_message(95, _CHANNEL, 7, bytes(1 << 15)),
         "it sent more data than the window",
     ),
-    "data without an octet": (_message(94, _CHANNEL, b""), _NO_USE),
-    "data of one octet": (_message(94, _CHANNEL, b"x"), _NO_USE),
-    "a window beyond 2^32": (_message(93, _CHANNEL, (1 << 32) - 1), "beyond 2^32 octets"),
-    "a window that grows by nothing": (_message(93, _CHANNEL, 0), _NO_USE),
-    "global requests": (_message(80, "unknown@example", True), _NO_USE),
-    "requests for a port": (_message(80, "tcpip-forward", True, LOOPBACK, 1), _NO_USE),
-    "host keys": (_message(80, "hostkeys-00@openssh.com", False, _HOST_KEYS), _NO_USE),
-    "answers to no request": (_message(81), _NO_USE),
-    "channel requests": (_message(98, _CHANNEL, "exec", True, "true"), _NO_USE),
-    "x11 channels": (_message(90, "x11", 1, 1 << 20, 1 << 15, LOOPBACK, 1), _NO_USE),
-    "agent channels": (_message(90, "auth-agent@openssh.com", 1, 1 << 20, 1 << 15), _NO_USE),
-    "forwarded channels": (_message(90, "forwarded-tcpip", 1, 1 << 20, 1 << 15, LOOPBACK, 1, LOOPBACK, 1), _NO_USE),
-    "sessions": (_message(90, "session", 1, 1 << 20, 1 << 15), _NO_USE),
-    "confirmations of no channel": (_message(91, 77, 1, 1 << 20, 1 << 15), _NO_USE),
-    "ignored messages": (_message(2, b""), _NO_USE),
-    "long ignored messages": (_message(2, bytes(1 << 17)), _NO_USE),
-    "debug messages": (_message(4, True, bytes(1 << 15), ""), _NO_USE),
-    "unimplemented": (_message(3, 1), _NO_USE),
-    "an endless list of extensions": (_message(7, (1 << 32) - 1), "it announced 4294967295 extensions"),
-    "a packet too long": (_message(2, bytes(1 << 19)), "it announced a packet of 5"),
-    "a string that is cut short": (_message(98, _CHANNEL, 1 << 20), "is shorter than its string of 1048576 octets"),
-    "a message of no known type": (_message(200), "it sent a message of the unknown type 200"),
-    "a second login": (_message(52), "it continues the login after its end"),
-    "a refused login": (_message(51, "publickey", False), "it continues the login after its end"),
-    "banners after the login": (_message(53, "x", ""), "it continues the login after its end"),
-    "another service": (_message(6, "ssh-userauth"), "it asks for another signature"),
+    "data without an octet": (ssh_message(94, _CHANNEL, b""), _NO_USE),
+    "data of one octet": (ssh_message(94, _CHANNEL, b"x"), _NO_USE),
+    "a window beyond 2^32": (ssh_message(93, _CHANNEL, (1 << 32) - 1), "beyond 2^32 octets"),
+    "a window that grows by nothing": (ssh_message(93, _CHANNEL, 0), _NO_USE),
+    "global requests": (ssh_message(80, "unknown@example", True), _NO_USE),
+    "requests for a port": (ssh_message(80, "tcpip-forward", True, LOOPBACK, 1), _NO_USE),
+    "host keys": (ssh_message(80, "hostkeys-00@openssh.com", False, _HOST_KEYS), _NO_USE),
+    "answers to no request": (ssh_message(81), _NO_USE),
+    "channel requests": (ssh_message(98, _CHANNEL, "exec", True, "true"), _NO_USE),
+    "x11 channels": (ssh_message(90, "x11", 1, 1 << 20, 1 << 15, LOOPBACK, 1), _NO_USE),
+    "agent channels": (ssh_message(90, "auth-agent@openssh.com", 1, 1 << 20, 1 << 15), _NO_USE),
+    "forwarded channels": (ssh_message(90, "forwarded-tcpip", 1, 1 << 20, 1 << 15, LOOPBACK, 1, LOOPBACK, 1), _NO_USE),
+    "sessions": (ssh_message(90, "session", 1, 1 << 20, 1 << 15), _NO_USE),
+    "confirmations of no channel": (ssh_message(91, 77, 1, 1 << 20, 1 << 15), _NO_USE),
+    "ignored messages": (ssh_message(2, b""), _NO_USE),
+    "long ignored messages": (ssh_message(2, bytes(1 << 17)), _NO_USE),
+    "debug messages": (ssh_message(4, True, bytes(1 << 15), ""), _NO_USE),
+    "unimplemented": (ssh_message(3, 1), _NO_USE),
+    "an endless list of extensions": (ssh_message(7, (1 << 32) - 1), "it announced 4294967295 extensions"),
+    "a packet too long": (ssh_message(2, bytes(1 << 19)), "it announced a packet of 5"),
+    "a string that is cut short": (ssh_message(98, _CHANNEL, 1 << 20), "is shorter than its string of 1048576 octets"),
+    "a message of no known type": (ssh_message(200), "it sent a message of the unknown type 200"),
+    "a second login": (ssh_message(52), "it continues the login after its end"),
+    "a refused login": (ssh_message(51, "publickey", False), "it continues the login after its end"),
+    "banners after the login": (ssh_message(53, "x", ""), "it continues the login after its end"),
+    "another service": (ssh_message(6, "ssh-userauth"), "it asks for another signature"),
     "long lists of algorithms": (paramiko.Message(b"\x14" + _LISTS), "in a message of the key exchange"),
 }
 
@@ -204,8 +192,8 @@ def test_a_flood_ends_the_session_with_its_cause_and_costs_bounded_memory(server
 def test_extended_data_within_the_window_is_discarded(server: _HostileServer) -> None:
     def answer() -> None:
         for _ in range(4 * _WINDOW >> 15):
-            server.send(_message(94, _CHANNEL, b"y" * (1 << 14)))
-            server.send(_message(95, _CHANNEL, 1, b"z" * (1 << 12)))
+            server.send(ssh_message(94, _CHANNEL, b"y" * (1 << 14)))
+            server.send(ssh_message(95, _CHANNEL, 1, b"z" * (1 << 12)))
             time.sleep(0)
 
     server.attack = answer
@@ -308,17 +296,17 @@ def test_a_server_that_abuses_the_beginning_is_refused_with_its_cause(server: _H
 
 
 def test_a_flood_of_banners_in_place_of_an_answer_to_the_login_is_refused(server: _HostileServer) -> None:
-    server.at_login = lambda: server.flood(_message(53, bytes(200), ""))
+    server.at_login = lambda: server.flood(ssh_message(53, bytes(200), ""))
     assert _NO_USE in _error(server).cause
 
 
 def test_long_banners_are_limited_by_their_octets(server: _HostileServer) -> None:
-    server.at_login = lambda: server.flood(_message(53, bytes(1 << 15), ""))
+    server.at_login = lambda: server.flood(ssh_message(53, bytes(1 << 15), ""))
     assert "it sent more than 1048576 octets before the login" in _error(server).cause
 
 
 def test_a_server_gets_one_signature_for_each_login(server: _HostileServer) -> None:
-    server.at_login = lambda: server.flood(_message(6, "ssh-userauth"))
+    server.at_login = lambda: server.flood(ssh_message(6, "ssh-userauth"))
     assert "it asks for another signature" in _error(server).cause
 
 

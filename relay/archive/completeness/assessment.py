@@ -60,7 +60,7 @@ class Completeness(NamedTuple):
     runs: int
     reporter: str
     """Whose reports `last_report`, `backlog` and `gaps` are: "verified": of one verified sender; "contested": of
-    several; "unverified"; empty: there are none."""
+    several; "unverified"; "": without reports."""
     ignored_reports: int
     """Reports of unverified senders, which do not count beside those of verified ones."""
     last_report: int | None

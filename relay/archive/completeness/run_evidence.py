@@ -23,9 +23,9 @@ class RunEvidence(NamedTuple):
     senders: tuple[str, ...]
     """Whose numbers are the run's."""
     witness: str | None
-    """The sender whose reports are proofs; None: there is none."""
+    """The sender whose reports are proofs, or None."""
     is_proven: bool
-    """Whether the witness sent the numbers, or there are none. Otherwise a number is missing only if a higher one is
+    """Whether the witness sent the numbers, or nobody did. Otherwise a number is missing only if a higher one is
     here and a report names it too."""
 
 

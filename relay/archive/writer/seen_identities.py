@@ -80,7 +80,7 @@ class _SenderShare:
         self.split.setdefault(key, set()).add(number)
 
     def end_parts(self, key: SequenceKey, number: int) -> bool:
-        """Forget the parts of a number; False when there are none."""
+        """Forget the parts of a number; False when it has none."""
         if self.partial.pop((key, number), None) is None:
             return False
         numbers = self.split[key]

@@ -36,11 +36,11 @@ class OldestFirst(Generic[Item]):
         return len(self._by_source.get(source, ()))
 
     def oldest(self, before: float, source: str | None = None) -> Item | None:
-        """The oldest item (of a source, if one is named) that arrived no later than `before`; None if there is none."""
+        """The oldest item (of a source, if one is named) that arrived no later than `before`, or None."""
         items = self._times if source is None else self._by_source.get(source, {})
         item = next(iter(items), None)
         return item if item is not None and self._times[item] <= before else None
 
     def largest_source(self) -> str:
-        """The source with the most items; "" if there are none."""
+        """The source with the most items; "" without any."""
         return max(self._by_source, key=self.number_of, default="")

@@ -208,7 +208,7 @@ class SshConnection(asyncssh.SSHServerConnection):
 
     @override
     async def reload_config(self) -> None:
-        """Do nothing: there is no configuration file, and asyncssh would parse all options again, in a thread."""
+        """Do nothing: relay has no configuration file of asyncssh, which would parse all options again, in a thread."""
 
     @override
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:

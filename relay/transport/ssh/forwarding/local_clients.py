@@ -1,6 +1,6 @@
 """The connections of local programs to a port forwarding, and which of them makes room for another.
 
-At the ceiling the oldest connection that has sent nothing for a second is closed first. If there is none, a program of
+At the ceiling the oldest connection that has sent nothing for a second is closed first. Without one, a program of
 another user gets the place of the connection that was quiet for longest, of the user that has the most: so no user can
 take the forwarding away from the others. The users are those of /proc/net/tcp, which is read a few times a second at
 most; without it, only silent connections make room. A Unix socket names the user itself, and has numbers for ports.
